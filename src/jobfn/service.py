@@ -4,19 +4,21 @@
 single roles, so that each can be scaled separately.
 """
 
+import os
+import signal
+import sys
+
+if __name__ == "__main__":  # Ctrl-C during the imports below is not a traceback
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import argparse
 import asyncio
 import contextlib
 import functools
-import os
-import signal
 import socket
-import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-if __name__ == "__main__":  # Ctrl-C during the imports below is not a traceback
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 try:
     import asyncpg  # noqa: F401  - a clear message without it
 except ImportError:

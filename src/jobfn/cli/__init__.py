@@ -5,26 +5,24 @@
 
 import sys
 
+from jobfn.cli.interrupt import exit_at_ctrl_c
+
 
 def main() -> int:
     """Run the console script and return its exit code (``exit_codes.py``)."""
     if sys.argv[1:2] == ["dev"] and not {"--help", "--list", "--remove"}.intersection(sys.argv):
         sys.stderr.write("starting jobfn dev\n")  # the imports take most of a second
         sys.stderr.flush()
-    try:
-        import typer  # noqa: F401, PLC0415  - an optional dependency
-    except ImportError:
-        from jobfn.install import install_command  # noqa: PLC0415
+    with exit_at_ctrl_c():
+        try:
+            import typer  # noqa: F401, PLC0415  - an optional dependency
+        except ImportError:
+            from jobfn.install import install_command  # noqa: PLC0415
 
-        sys.stderr.write(
-            f"jobfn: the command line is not installed: {install_command('worker')}; "
-            "to serve a function alone: python -m jobfn.function functions.py\n"
-        )
-        return 2
-    except KeyboardInterrupt:  # Ctrl-C during the imports
-        return 130
-    try:
+            sys.stderr.write(
+                f"jobfn: the command line is not installed: {install_command('worker')}; "
+                "to serve a function alone: python -m jobfn.function functions.py\n"
+            )
+            return 2
         from jobfn.cli.app import run  # noqa: PLC0415  - needs typer
-    except KeyboardInterrupt:
-        return 130
     return run(sys.argv[1:])

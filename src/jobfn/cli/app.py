@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from jobfn.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE_ERROR
+from jobfn.cli.interrupt import exit_at_ctrl_c
 from jobfn.cli.output import echo, without_escapes
 from jobfn.errors import ConfigurationError, JobfnError
 
@@ -115,7 +116,8 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        app = build_app(arguments[0] if arguments else None)
+        with exit_at_ctrl_c():
+            app = build_app(arguments[0] if arguments else None)
         code = typer.main.get_command(app).main(list(arguments), prog_name="jobfn", standalone_mode=False)
     except _ClickError as error:
         sys.stderr.write(without_escapes(_format_usage_error(error)))

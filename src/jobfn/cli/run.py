@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobfn.cli.database import run_async
+from jobfn.cli.interrupt import exit_at_ctrl_c
 from jobfn.cli.options import Target
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import database_variable
@@ -67,7 +68,9 @@ def service_command(
     Environment variables configure them.
     """
     from jobfn.database_service import DelivererFactory  # noqa: PLC0415  - only for this command
-    from jobfn.service import run_service  # noqa: PLC0415  - as above
+
+    with exit_at_ctrl_c():
+        from jobfn.service import run_service  # noqa: PLC0415  - as above
 
     logs.configure()
     otel.configure(os.environ, role="jobfn-service")
@@ -144,7 +147,8 @@ def dev_command(
         return
     if target is None:
         raise ConfigurationError("the file with your tasks is missing: jobfn dev functions.py")
-    from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - only for this command
+    with exit_at_ctrl_c():
+        from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - only for this command
 
     if database_url is None and (variable := database_variable(os.environ)) is not None:
         option = '"$DATABASE_URL"' if variable == "DATABASE_URL" else "postgresql://"

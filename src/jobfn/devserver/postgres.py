@@ -8,6 +8,7 @@ project.
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -63,6 +64,8 @@ class EmbeddedPostgres:
             ConfigurationError: The wheel is not installed, or the server does not start.
         """
         wheel = _import_wheel()
+        # Ctrl-C in a terminal also goes to initdb, which would fail with an error. It arrives here after the start.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._server = wheel.get_server(
@@ -79,6 +82,8 @@ class EmbeddedPostgres:
             raise ConfigurationError(
                 f"the embedded PostgreSQL in {self._folder} did not start: {error_text(error)}"
             ) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
     def dsn(self, database: str = "postgres") -> str:
         """Return the address of a database."""

