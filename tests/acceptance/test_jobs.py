@@ -155,6 +155,12 @@ async def test_explain_wait_prints_the_first_reason_or_all(jobfn: Jobfn, jobs: J
     assert f"    waits       {not_due}\n" in (await jobfn("jobs", "show", "1")).output
     detail = json.loads((await jobfn("jobs", "show", "1", "--json")).output)
     assert detail["wait"]["code"] == "not_due"
+    first, second = await jobs.add("paused", queue_name="q"), await jobs.add("send", queue_name="q")
+    await jobs.connection.execute("select app_jobs.pause(task := 'paused')")
+    assert (await jobfn("explain-wait", str(second), "--all")).output.splitlines() == [
+        f"{nobody.replace('task', 'task from this queue')}",
+        f"job {first} is ahead of it in the queue q, and is paused: task paused",
+    ]
 
 
 async def test_explain_wait_names_what_the_workers_of_other_processes_do(

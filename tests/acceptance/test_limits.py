@@ -67,9 +67,9 @@ async def test_a_limit_holds_for_two_workers_of_which_one_is_killed(
 
 
 async def test_limits_are_shown_and_changed(jobs: Jobs, database: str, invoke: Command) -> None:
-    async def limits(*arguments: str) -> str:
+    async def limits(*arguments: str, code: int = 0) -> str:
         result = await invoke("jobfn", "limits", *arguments, DATABASE_URL=database)
-        assert result.code == 0, result.output
+        assert result.code == code, result.output
         return result.output.strip()
 
     assert await limits("list") == "no limits: jobfn limits set NAME --task TASK --concurrency 5"
@@ -90,6 +90,8 @@ async def test_limits_are_shown_and_changed(jobs: Jobs, database: str, invoke: C
     listed = json.loads(await limits("list", "--json"))
     assert [(limit["name"], limit["running"], limit["held"]) for limit in listed] == [("each", 2, 1), ("mail", 0, 0)]
     assert await limits("resume", "mail") == "resumed mail"
+    assert "limit 'mail' has no pause of this key: `jobfn limits list --keys`" in await limits("resume", "mail", code=2)
+    assert "limit 'each' has no pause" in await limits("resume", "each", "--key", "typo", code=2)
     assert await limits("remove", "each") == "removed each"
     assert len(await claim(jobs.connection, 10)) == 1
 

@@ -119,6 +119,8 @@ async def pause_limit_key(database: Database, name: str, key: str, duration: tim
     database.require_native(_NO_LIMITS)
     [row] = await database.fetch("pause_limit_key", name, key, duration)
     _check_found(name, is_found=row["is_found"])
+    if not row["is_changed"]:
+        raise ConfigurationError(f"limit {name!r} has no pause of this key: `jobfn limits list --keys` shows pauses")
 
 
 def _check_found(name: str, *, is_found: bool) -> None:

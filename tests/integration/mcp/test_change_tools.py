@@ -240,7 +240,7 @@ async def test_task_is_paused_and_resumed(connect: Connect, jobs: Jobs) -> None:
     assert await assistant.call("resume_jobs", kind="task", name="mail") == {"changed": True}
     assert person.questions[1].startswith("Resume 'task mail'? Database ")
     assert await assistant.call("resume_jobs", kind="task", name="mail") == {"changed": False}
-    assert "needs a name" in await assistant.error("pause_jobs", kind="task")
+    assert "the name of the task is empty" in await assistant.error("pause_jobs", kind="task")
 
 
 async def test_limit_is_set_paused_and_removed(connect: Connect, jobs: Jobs) -> None:

@@ -263,8 +263,20 @@ select again.job_id as id, again.new_job_id from @schema@.run_jobs_again($1) aga
 select j.*, j.run_at > now() as is_delayed, now() as now from @jobs@ j where j.id = $1
 
 -- name: explain_wait
--- $1 job. Why it does not run, those reasons first that block first; no row if it does not exist.
-select w.code, w.reason, w.since, w.until, w.job_ids from @schema@.explain_wait($1) w
+-- $1 job. Why it does not run, those reasons first that block first; no row if it does not exist. A paused job that is
+-- the first one of its queue holds up the queue.
+select
+    w.code,
+    w.reason || coalesce((
+        select format(', and is paused: %s', trim(concat(p.kind, ' ', p.name)))
+        from @schema@.job_pauses(w.job_ids[1]) p
+        where w.code = 'queue_order'
+        limit 1
+    ), '') as reason,
+    w.since,
+    w.until,
+    w.job_ids
+from @schema@.explain_wait($1) w
 
 -- name: explain_platform_wait
 -- As explain_wait, on the platform's schema, with the conditions of its get_job. It has no list of workers.
@@ -644,8 +656,18 @@ select from @schema@.set_limit(
 select @schema@.remove_limit($1) as is_found
 
 -- name: pause_limit_key
--- $1 the limit, $2 the key, $3 for how long; null: not any more.
-select @schema@.pause_limit_key($1, $2, now() + $3::interval) as is_found
+-- $1 the limit, $2 the key, $3 for how long; null: not any more, if it is paused.
+select
+    case
+        when p.is_changed then @schema@.pause_limit_key($1, $2, now() + $3::interval)
+        else exists (select from @schema@.limits l where l.name = $1)
+    end as is_found,
+    p.is_changed
+from (
+    select $3::interval is not null or exists (
+        select from @schema@.limit_keys k where k.limit_name = $1 and k.key = $2 and k.paused_until > now()
+    ) as is_changed
+) p
 
 -- name: audit_log
 -- $1 since, $2 a part of the name of the actor or the role, $3 action, $4 entries before this id, $5 the maximum number;
