@@ -13,6 +13,7 @@ from textwrap import dedent
 import pytest
 
 from support.commands import Command, CommandResult, Spawn
+from support.freezing_proxy import FreezingProxy
 from support.jobs import WORKER, Jobs
 from support.network import eventually, free_port
 from support.prefork import fork_command
@@ -303,12 +304,16 @@ async def test_watch_refreshes_a_number_of_times(jobfn: Jobfn, in_terminal: Term
     assert (code, "ready 1" in output, "warning: paused: task send (outage)" in output) == (0, True, True)
 
 
-async def test_watch_shows_new_jobs_until_ctrl_c(database: str, spawn: Spawn, jobs: Jobs) -> None:
-    watch = await spawn("jobfn", "jobs", "watch", "--json", "--every", "0.1", DATABASE_URL=database)
-    first = await jobs.add("send")
-    await watch.until(f'"id": {first}')  # not the counts, which are cached
+async def test_watch_shows_new_jobs_after_an_outage_until_ctrl_c(database: str, spawn: Spawn, jobs: Jobs) -> None:
+    proxy = FreezingProxy(database)
+    async with proxy.serve():
+        watch = await spawn("jobfn", "jobs", "watch", "--json", "--every", "0.1", DATABASE_URL=proxy.dsn)
+        first = await jobs.add("send")
+        await watch.until(f'"id": {first}')  # not the counts, which are cached
+    await watch.until(" UTC  the connection to the database was lost")
     second = await jobs.add("send")
-    await watch.until(f'"id": {second}')
+    async with proxy.serve(proxy.port):
+        await watch.until(f'"id": {second}')
     watch.send(signal.SIGINT)
     assert await watch.wait(seconds=60) == 130
 

@@ -119,28 +119,28 @@ def throughput_line(buckets: Sequence[ThroughputBucket]) -> str:
     return text
 
 
-def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
-    """Format the workers as a table."""
+def worker_lines(workers: Sequence[WorkerRow], now: datetime, *, max_width: int | None = None) -> list[str]:
+    """Format the workers as a table; ``max_width`` is as in ``columns``."""
     if not workers:
         return ["no workers: start `jobfn service`, or `jobfn dev functions.py`"]
-    rows = [("WORKER", "ALIVE", "ROLES", "HOST", "PID", "VERSION", "IN FLIGHT", "HELD", "STARTED", "LAST SEEN", "ONLY")]
+    rows = [("WORKER", "ALIVE", "IN FLIGHT", "HELD", "LAST SEEN", "STARTED", "ONLY", "ROLES", "HOST", "PID", "VERSION")]
     rows += [
         (
             worker.id,
             "?" if worker.is_alive is None else "yes" if worker.is_alive else "no",
+            f"{worker.in_flight}/{worker.concurrency}" if worker.is_registered else "?",
+            str(worker.held_jobs),
+            ago(worker.last_heartbeat_at, now) if worker.last_heartbeat_at is not None else "by its locks",
+            ago(worker.started_at, now) if worker.started_at is not None else "?",
+            worker.limits_label,
             ",".join(worker.roles) or "?",
             worker.host or "?",
             str(worker.pid or "?"),
             worker.version or "?",
-            f"{worker.in_flight}/{worker.concurrency}" if worker.is_registered else "?",
-            str(worker.held_jobs),
-            ago(worker.started_at, now) if worker.started_at is not None else "?",
-            ago(worker.last_heartbeat_at, now) if worker.last_heartbeat_at is not None else "by its locks",
-            worker.limits_label,
         )
         for worker in workers
     ]
-    return columns(rows)
+    return columns(rows, max_width=max_width, whole=rows[0].index("STARTED"))
 
 
 def result_lines(result: ActionResult, past_tense: str) -> list[str]:

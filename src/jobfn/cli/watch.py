@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from jobfn.cli import render_jobs, render_times
 from jobfn.cli.output import echo, without_escapes
+from jobfn.errors import DatabaseUnreachable
 from jobfn.operations import JobCounts, JobFilter, Operations
 
 _JOB_LIMIT = 10
@@ -24,11 +25,21 @@ _RESERVED_LINES = 2
 async def watch_jobs(
     operations: Operations, job_filter: JobFilter, *, interval_seconds: float, times: int | None, as_json: bool
 ) -> None:
-    """Show counts, throughput and newest jobs in intervals, a number of times or until cancelled."""
+    """Show counts, throughput and newest jobs in intervals, a number of times or until cancelled.
+
+    Raises:
+        DatabaseUnreachable: The database is unreachable at the start. Later outages are shown.
+    """
     snapshot = _snapshot_json if as_json else _snapshot_text
     with _display(in_place=sys.stdout.isatty() and not as_json) as show:
         for number in itertools.count(1):
-            show(await snapshot(operations, job_filter))
+            try:
+                show(await snapshot(operations, job_filter))
+            except DatabaseUnreachable as error:
+                if number == 1:
+                    raise
+                text = f"{datetime.now(UTC):%H:%M:%S} UTC  {error}"
+                echo(text, err=True) if as_json else show(text)
             if number == times:
                 return
             await asyncio.sleep(interval_seconds)

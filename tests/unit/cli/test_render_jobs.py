@@ -145,11 +145,17 @@ def test_worker_lines_show_question_marks_for_unknown_values() -> None:
     lines = render_jobs.worker_lines(
         (WorkerRow("node-1", held_jobs=2), WorkerRow("w-1", "h", 7, "1", ("worker",), 16, 3, is_alive=False)), NOW
     )
-    assert lines[1].split() == ["node-1", "?", "?", "?", "?", "?", "?", "2", "?", "by", "its", "locks"]
+    assert lines[1].split() == ["node-1", "?", "?", "2", "by", "its", "locks", "?", "?", "?", "?", "?"]
     assert lines[2].split()[:2] == ["w-1", "no"]
     assert "3/16" in lines[2]
     limited = WorkerRow("w-2", "h", 7, "1", ("worker",), 16, 3, is_alive=True, tasks=("print",), queues=("",))
-    assert render_jobs.worker_lines((limited,), NOW)[1].endswith("print; queues none")
+    assert "  print; queues none  " in render_jobs.worker_lines((limited,), NOW)[1]
+    roles = ("worker", "callbacks", "scheduler")
+    wide = WorkerRow("jobfn-service-7d4b9", "node-17.example", 12345, "0.1.0", roles, 16, 3, is_alive=True)
+    assert render_jobs.worker_lines((wide,), NOW, max_width=80) == [
+        "WORKER               ALIVE  IN FLIGHT  HELD  LAST SEEN     STARTED  ROLES     H…",
+        "jobfn-service-7d4b9  yes    3/16       0     by its locks  ?        worker,…  n…",
+    ]
 
 
 def test_result_lists_skipped_jobs() -> None:
