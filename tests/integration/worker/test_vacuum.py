@@ -67,16 +67,23 @@ async def running(vacuumer: Vacuumer) -> AsyncIterator[None]:
         await task
 
 
+async def add_rows(database: str, task: str, count: int, *statements: str) -> None:
+    """Insert rows and run statements, in a session whose end flushes its statistics."""
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        "insert into app_jobs.jobs (task_identifier, run_at) select $1, 'infinity' from generate_series(1, $2)",
+        task,
+        count,
+    )
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
 async def add_dead_rows(database: str, table: JobsTable, count: int) -> None:
     """Insert and delete rows, and wait until the statistics show them."""
     before = (await table.state(min_dead_rows=count)).dead
-    connection = await asyncpg.connect(database)
-    await connection.execute(
-        "insert into app_jobs.jobs (task_identifier, run_at) select 'dead', 'infinity' from generate_series(1, $1)",
-        count,
-    )
-    await connection.execute("delete from app_jobs.jobs where task_identifier = 'dead'")
-    await connection.close()  # flushes the session's statistics
+    await add_rows(database, "dead", count, "delete from app_jobs.jobs where task_identifier = 'dead'")
 
     async def are_visible() -> bool:
         return (await table.state(min_dead_rows=count)).dead >= before + count
@@ -128,9 +135,12 @@ async def test_service_vacuums_by_default(
 
 async def test_few_dead_rows_are_not_vacuumed(jobs: Jobs, table: JobsTable, database: str) -> None:
     """Fewer than a fifth of the rows, even if more than the minimum."""
-    await jobs.connection.execute(
-        "insert into app_jobs.jobs (task_identifier, run_at) select 'alive', 'infinity' from generate_series(1, 1000)"
-    )
+    await add_rows(database, "alive", 1000)
+
+    async def are_visible() -> bool:
+        return (await table.state(min_dead_rows=1)).live >= 1000
+
+    await eventually(are_visible)
     await jobs.connection.execute("vacuum app_jobs.jobs")  # updates the number of rows
     await add_dead_rows(database, table, 51)
     settlements = Settlements()
