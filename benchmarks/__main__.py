@@ -40,9 +40,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--source", type=Path, metavar="DIR", help="measure the src of this checkout")
     add("--embedded", action="store_true", help="use the embedded PostgreSQL, not the system's")
     add("--limit", type=float, metavar="SECONDS", help="time for the run (default: 720, quick: 180)")
-    add("--output", type=Path, default=RESULTS_FOLDER, metavar="DIR", help="folder for the result and the plots")
-    add("--no-save", action="store_true", help="only print")
+    add("--output", type=Path, metavar="DIR", help="folder for result and plots; only a whole run has a default")
     options = parser.parse_args(arguments)
+    is_part = options.family or options.only or options.quick or options.no_peers or options.source
+    if options.output is None and not is_part:
+        options.output = RESULTS_FOLDER
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     if options.source is not None and not (options.source / "src" / "jobfn").is_dir():
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
         return 130
     result = Result(families=families, machine=machine, server=server, quick=options.quick, seconds=bench.seconds)
     print_table(result, Console())
-    if not parsed.no_save:
+    if parsed.output is not None:
         result.save(parsed.output)
         console.print(f"written: {parsed.output / RESULT_FILE}, {_draw_plots(result, parsed.output)}", highlight=False)
     return 0
