@@ -79,6 +79,11 @@ async def test_ctrl_c_stops_after_a_transaction_and_says_how_many_were_done(
 
 
 async def test_completed_job_runs_again(jobfn: Jobfn, jobs: Jobs) -> None:
+    nothing = await jobfn("jobs", "run-again", "--task", "x", "--dry-run")
+    assert nothing.output.splitlines() == [
+        "would run again 0 jobs",
+        "only jobs that complete while JOBS_COMPLETED_PAYLOAD_DAYS is set are stored, and can run again",
+    ]
     await jobs.connection.execute("select app_jobs.set_completed_payload_retention(1)")
     job = await jobs.add("x", {"customer": {"id": 42}})
     await jobs.claim()

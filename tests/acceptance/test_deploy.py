@@ -31,7 +31,7 @@ def list_files(folder: Path) -> list[str]:
         (f"init fine --task {'x' * 127}", "at most 126 characters"),
         ('init fine --description "', "one line without double quotes"),
         ("init fine --image :1", "the image ':1' is not valid"),
-        ("init file/below", "file/below is not writable"),
+        ("init file/below", "file/below cannot be written (Not a directory): name a folder that you may write to"),
         ("inspect empty", "empty/functions.py does not exist: give the Python file with your tasks, or a folder"),
         ("inspect no_task.py", "has no task"),
         ("inspect other_app.py:app", "is not an app of create_app"),

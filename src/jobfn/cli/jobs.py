@@ -345,6 +345,8 @@ def _echo_result(spec: _ActionCommand, result: ActionResult, *, dry_run: bool, a
         return
     past_tense = f"would {spec.name.replace('-', ' ')}" if dry_run else spec.past_tense
     echo("\n".join(render_jobs.result_lines(result, past_tense)))
+    if spec.action is Action.RUN_AGAIN and not result.done and not result.skipped_count:
+        echo("only jobs that complete while JOBS_COMPLETED_PAYLOAD_DAYS is set are stored, and can run again", err=True)
     if result.is_stopped:
         echo("stopped by Ctrl-C: run the command again for the others", err=True)
 

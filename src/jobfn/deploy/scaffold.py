@@ -120,7 +120,9 @@ def create_project(project: Project, folder: Path, description: HandlerJson | No
             with (folder / path).open("x", encoding="utf-8") as file:  # "x": fails if it was created meanwhile
                 file.write(text)
     except OSError as error:
-        raise ConfigurationError(f"{folder} is not writable: {error}") from error
+        raise ConfigurationError(
+            f"{folder} cannot be written ({error.strerror}): name a folder that you may write to"
+        ) from error
     return sorted(texts)
 
 

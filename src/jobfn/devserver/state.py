@@ -78,7 +78,14 @@ def only_server(folder: Path) -> Iterator[None]:
     Raises:
         ConfigurationError: Another server runs in the folder, or it cannot be written.
     """
-    with (prepare_folder(folder) / LOCK_FILE.name).open("w") as lock:
+    file = prepare_folder(folder) / LOCK_FILE.name
+    try:
+        opened = file.open("w")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write to {file} ({error.strerror}): remove it, or run jobfn dev as its owner"
+        ) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,7 @@ from jobfn.operations.records import JobFilter
 from jobfn.operations.statements import Database
 
 #: Why a job that is neither stored nor in the table cannot run again.
-NOT_STORED = "it is not stored: completed jobs are with JOBS_COMPLETED_PAYLOAD_DAYS, from then on"
+NOT_STORED = "it is not stored: set JOBS_COMPLETED_PAYLOAD_DAYS, which stores the jobs that complete from then on"
 
 
 def require_stored(database: Database) -> None:

@@ -57,6 +57,20 @@ def test_dev_needs_a_folder_in_the_place_of_its_state(
     assert "cannot write to" in capsys.readouterr().err
 
 
+def test_lock_of_dev_that_cannot_be_opened_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `sudo jobfn dev`, which leaves a file of root."""
+    (tmp_path / ".jobfn" / "dev.lock").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "functions.py").write_text("")
+    assert run(["dev", "functions.py"]) == 2
+    assert capsys.readouterr().err == (
+        f"jobfn: cannot write to {tmp_path}/.jobfn/dev.lock (Is a directory): remove it, or run jobfn dev as its owner "
+        "[J101]\n"
+    )
+
+
 def test_service_without_its_extra_names_it(tmp_path: Path) -> None:
     (tmp_path / "asyncpg.py").write_text("raise ImportError\n")
     assert run_python("-m", "jobfn.service", folder=tmp_path) == (
