@@ -246,7 +246,7 @@ async def _send_signal(run: _Run, number: int, delay_seconds: float) -> None:
 
     accepted = await retry_until_connected(send)
     run.signals += 1
-    ended = any(event["event"] == "receipt" and event["number"] == number for event in run.events())
+    ended = any(event["name"] == STEPS[-1] and event["number"] == number for event in run.events())
     if not accepted and tries == 1 and not ended:  # a try without a response, or an early signal, may have ended it
         run.result.violations.append(f"the signal to run {number} was refused before its end")
 

@@ -1,10 +1,9 @@
 """Add numbered jobs one after the other until SIGTERM, and print the numbers of those that were committed.
 
-``add_forever`` runs in the process of the test or, as a program, in a network namespace.
+``add_until`` runs in the process of the test or, as a program, in a network namespace.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -20,10 +19,13 @@ SLOW_SECONDS = 0.5
 _ADD = "select app_jobs.add_job('record', $1::json, job_key := $2)"
 
 
-async def add_forever(dsn: Callable[[], str], on_committed: Callable[[int], None], *, timeout_seconds: float) -> None:
-    """Add jobs until cancelled. After an error, the same job is added again, by the same key.
+async def add_until(
+    stop: asyncio.Event, dsn: Callable[[], str], on_committed: Callable[[int], None], *, timeout_seconds: float
+) -> None:
+    """Add jobs. After an error, the same job is added again, by the same key.
 
     Args:
+        stop: The last job is the one that is committed after this is set.
         dsn: Returns the current address of the database.
         on_committed: Called with the number of each committed job.
         timeout_seconds: Time limit of a statement and of a connection: an application must set one.
@@ -38,6 +40,8 @@ async def add_forever(dsn: Callable[[], str], on_committed: Callable[[int], None
             else:
                 break
         on_committed(number)
+        if stop.is_set():
+            return
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
@@ -56,16 +60,14 @@ def _print_number(number: int) -> None:
 
 async def main() -> None:
     """Add jobs to ``DATABASE_URL``."""
-    adding = asyncio.create_task(
-        add_forever(
-            lambda: os.environ["DATABASE_URL"],
-            _print_number,
-            timeout_seconds=float(os.environ["CHAOS_TIMEOUT_SECONDS"]),
-        )
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await add_until(
+        stop,
+        lambda: os.environ["DATABASE_URL"],
+        _print_number,
+        timeout_seconds=float(os.environ["CHAOS_TIMEOUT_SECONDS"]),
     )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, adding.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await adding
 
 
 if __name__ == "__main__":

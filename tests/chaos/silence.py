@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.cluster import PostgresServer
-from chaos.enqueuer import add_forever
+from chaos.enqueuer import add_until
 from chaos.namespace import Namespace
 from support.network import eventually
 from support.processes import environment
@@ -272,15 +272,16 @@ async def _start_adding(installation: Installation, address: str | None) -> Call
         installation.committed[number] = time.monotonic()
 
     if address is None:
+        stop = asyncio.Event()
         adding = asyncio.create_task(
-            add_forever(lambda: installation.server.dsn, on_committed, timeout_seconds=timeout_seconds)
+            add_until(stop, lambda: installation.server.dsn, on_committed, timeout_seconds=timeout_seconds)
         )
 
-        async def cancel() -> None:
-            adding.cancel()
-            await asyncio.wait({adding})
+        async def finish() -> None:
+            stop.set()
+            await adding
 
-        return cancel
+        return finish
     process = await asyncio.create_subprocess_exec(
         *installation.namespace.command(sys.executable, "-m", "chaos.enqueuer"),
         env=environment(
