@@ -102,12 +102,13 @@ async def test_disk_of_the_history_is_full(disk: Path, tmp_path: Path) -> None:
 
 
 async def test_pgbouncer_is_restarted(tmp_path: Path) -> None:
+    """The second time, leases end meanwhile: the worker must not claim its own jobs."""
     port = free_port()
 
     async def restart(installation: Installation) -> None:
-        for _ in range(2):
+        for seconds in (1.0, SUSPENDED_SECONDS):
             await poolers.pop().stop()
-            await asyncio.sleep(1)
+            await asyncio.sleep(seconds)
             poolers.append(await start_pgbouncer(tmp_path, installation.dsn, port=port))
             await asyncio.sleep(1)
 
