@@ -75,8 +75,10 @@ class DatabasePool:
         try:
             if not self.shares_sessions:
                 await connection.execute(_RESET_ROLE, timeout=self.timeout_seconds)
-        except Exception:  # noqa: BLE001  - a connection in an unknown state must not be reused
+        except BaseException as error:  # a connection in an unknown state must not be reused
             await self.discard(connection)
+            if not isinstance(error, Exception):
+                raise
         else:
             await self._pool.release(connection, timeout=self.timeout_seconds)
 

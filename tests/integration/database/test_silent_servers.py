@@ -11,7 +11,7 @@ import pytest
 
 from jobfn.database.connection import connect, open_pool
 from jobfn.errors import ConfigurationError, DatabaseUnreachable
-from jobfn.function.database import DatabasePool, JobDatabase
+from jobfn.function.database import MAX_POOL_SIZE, DatabasePool, JobDatabase
 from jobfn.http.server import bind
 from support.freezing_proxy import FreezingProxy
 from support.network import LOOPBACK
@@ -78,6 +78,25 @@ async def test_handler_does_not_wait_for_a_session_that_answers_nothing(proxy: F
             await database.fetchval("select 3")  # the tenant cannot be set
         proxy.thaw()
         assert await database.fetchval("select 4") == 4
+
+
+async def test_cancelled_handlers_return_their_connections(proxy: FreezingProxy) -> None:
+    pool = DatabasePool()
+    databases = [
+        JobDatabase(pool, {"DATABASE_URL": proxy.dsn}, database_id=None, actor_id=None) for _ in range(MAX_POOL_SIZE)
+    ]
+    async with asyncio.timeout(30):
+        assert [await database.fetchval("select 1") for database in databases] == [1] * MAX_POOL_SIZE
+        proxy.freeze()
+        closing = [asyncio.create_task(database.aclose()) for database in databases]
+        await asyncio.sleep(0.1)
+        for task in closing:
+            task.cancel()
+        await asyncio.wait(closing)
+        proxy.thaw()
+        assert await databases[0].fetchval("select 2") == 2
+        await databases[0].aclose()
+        await pool.aclose()
 
 
 async def test_address_sets_the_keepalive_of_its_connections(proxy: FreezingProxy) -> None:
