@@ -57,8 +57,8 @@ class Timing:
     max_recovery_seconds: float
 
 
-#: Default timeouts, as in production: recovery takes up to 23 seconds. The bounds have slack for a busy machine.
-DEFAULTS = Timing("default", "", {}, fault_seconds=30.0, max_recovery_seconds=90.0)
+#: Default timeouts, as in production: recovery took up to 23 seconds on a busy machine.
+DEFAULTS = Timing("default", "", {}, fault_seconds=30.0, max_recovery_seconds=30.0)
 #: Timeouts for a run of seconds.
 SHORT = Timing(
     "short",
