@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
 
+import psutil
 import pytest
 
 from support.commands import Command, CommandResult, Spawn
@@ -271,6 +272,30 @@ async def test_terminal_asks_for_confirmation(
     exit_code, output = await in_terminal("jobs", "remove", "--task", "x", answer=answer)
     assert "remove 1 job? [y/N]" in output
     assert (exit_code, await jobs.count()) == (code, count)
+
+
+async def test_ctrl_c_at_the_question_changes_nothing(prefork: Path, database: str, jobs: Jobs, tmp_path: Path) -> None:
+    await jobs.add("x")
+    master, slave = os.openpty()
+    variables = environment({"TERM": "xterm", "DATABASE_URL": database})
+    process = await fork_command(prefork, ["jobs", "remove", "--task", "x"], variables, tmp_path, terminal=slave)
+
+    async def reads_the_answer() -> bool:
+        return psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING
+
+    os.close(slave)
+    try:
+        output = b""
+        while b"[y/N]" not in output:
+            output += await asyncio.to_thread(os.read, master, 65_536)
+        await eventually(reads_the_answer)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(10):
+            assert (await process.wait(), await jobs.count()) == (130, 1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        os.close(master)
 
 
 async def test_table_is_truncated_to_the_terminal(in_terminal: Terminal, jobs: Jobs) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.exit_codes import FAILED
+from jobfn.cli.interrupt import ctrl_c_interrupts
 from jobfn.cli.output import echo
 from jobfn.database.connection import open_pool
 from jobfn.errors import ConfigurationError
@@ -113,7 +114,9 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError(f"{question} Confirm with --yes: there is no terminal to ask in")
-    if not typer.confirm(question, err=True):
+    with ctrl_c_interrupts():
+        is_confirmed = typer.confirm(question, err=True)
+    if not is_confirmed:
         echo("nothing changed", err=True)
         raise typer.Exit(FAILED)
 
