@@ -1,5 +1,6 @@
 """The address of the embedded database for clients that need TCP."""
 
+import json
 import shutil
 import signal
 import socket
@@ -98,13 +99,16 @@ async def test_port_needs_the_password_and_stays(project: Path) -> None:
 
 
 async def test_server_without_a_port_has_no_address(project: Path) -> None:
-    """One that runs already is joined as it is."""
+    """One that runs already is joined as it is. It stops with the last process, also if another one was killed."""
     data = folder_for(project)
     first, second = EmbeddedPostgres(data), EmbeddedPostgres(data, on_loopback=True)
     first.start()
+    processes = data / ".handle_pids.json"
+    processes.write_text(json.dumps([99_999_999, *json.loads(processes.read_text())]))  # the first one was killed
     try:
         second.start()
         assert await second.loopback_dsn() is None
     finally:
         second.stop()
         first.stop()
+    assert not (data / "postmaster.pid").exists()

@@ -93,7 +93,10 @@ class DevDatabases:
             ConfigurationError: It is in use.
         """
         if _is_running(database.folder):
-            raise ConfigurationError(f"the database of {database.project} is running: stop jobfn dev there first")
+            raise ConfigurationError(
+                f"the database of {database.project} is running: stop jobfn dev there first. If it was killed, start "
+                "and stop it once more"
+            )
         if database.project.is_dir():
             with only_server(database.project):
                 shutil.rmtree(database.folder)

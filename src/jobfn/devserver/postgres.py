@@ -6,6 +6,7 @@ project.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jobfn.devserver.loopback import Access, set_password, start_on_loopback
+from jobfn.devserver.state import is_alive
 from jobfn.errors import ConfigurationError, error_text
 from jobfn.install import install_command
 
@@ -68,6 +70,7 @@ class EmbeddedPostgres:
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            _forget_killed(self._folder / ".handle_pids.json")
             self._server = wheel.get_server(
                 self._folder,
                 cleanup_mode="delete" if self._temporary else "stop",
@@ -133,6 +136,12 @@ def _import_wheel() -> ModuleType:
     except OSError as error:
         raise ConfigurationError(f"the embedded PostgreSQL has no folder for its lock: {error}") from error
     return postgres_server
+
+
+def _forget_killed(file: Path) -> None:
+    """Remove processes that were killed from the wheel's list: it stops the server when the list gets empty."""
+    if file.exists():
+        file.write_text(json.dumps([pid for pid in json.loads(file.read_text()) if is_alive(pid)]))
 
 
 def _has_memory() -> bool:
