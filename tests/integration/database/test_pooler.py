@@ -56,7 +56,10 @@ async def test_migrations_leave_no_lock_in_a_shared_session(empty_database: str,
         connection = await connect(pooler.dsn, application_name="jobfn-test")
         assert len(await migrate(connection, "app_jobs")) >= 18
         assert await migrate(connection, "app_jobs") == ()
-        locks = "select count(*) from pg_locks where locktype = 'advisory'"
+        locks = """
+            select count(*) from pg_locks l join pg_database d on d.oid = l.database
+            where l.locktype = 'advisory' and d.datname = current_database()
+        """
         assert await connection.fetchval(locks) == 0
         await connection.close()
 
