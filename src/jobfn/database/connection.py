@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 
 from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable, error_text
-from jobfn.sql.address import DatabaseAddress, parse_address
+from jobfn.sql.address import parse_address
 from jobfn.sql.connect import SERVER_TIMEOUTS, open_connection
 from jobfn.sql.pooler import Pooling, detect_pooling
 from jobfn.telemetry import logs
@@ -115,7 +115,7 @@ async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connecti
     with translate_errors(dsn):
         opener = functools.partial(
             open_connection,
-            _address(dsn),
+            parse_address(dsn),
             settings={"application_name": application_name},
             initialize=_read_every_timestamp,
         )
@@ -131,16 +131,9 @@ async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connecti
         return await opener(statement_cache_size=0)
 
 
-def _address(dsn: str | None, *, needs_primary: bool = False) -> DatabaseAddress:
-    address = parse_address(dsn)
-    if needs_primary and address.target_session_attrs is None:
-        return replace(address, target_session_attrs="primary")
-    return address
-
-
 async def shares_sessions(connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]", dsn: str | None) -> bool:
     """Return whether a pooler in transaction mode is in front of this database, so that LISTEN does not work."""
-    opener = functools.partial(open_connection, _address(dsn), settings={"application_name": "jobfn-probe"})
+    opener = functools.partial(open_connection, parse_address(dsn), settings={"application_name": "jobfn-probe"})
     return (await _detect_pooling(connection, opener)).shares_sessions
 
 
@@ -207,7 +200,9 @@ async def open_pool(
         max_idle_seconds: Time after which a connection that is not used is closed.
     """
     with translate_errors(dsn):
-        address = _address(dsn, needs_primary=needs_primary)
+        address = parse_address(dsn)
+        if needs_primary and address.target_session_attrs is None:
+            address = replace(address, target_session_attrs="primary")
         cache: dict[str, int] = {}
 
         async def open_one(_dsn: object = None, **options: Any) -> "asyncpg.Connection[Any]":
