@@ -143,12 +143,13 @@ async def test_leases_are_renewed_when_a_fault_ends(
     """After a fault that is longer than the lease, the worker does not claim its own job again."""
     jobs = Jobs(admin)
     gate = function.hold()
-    await start_worker(poll_interval_seconds=0.2, lease_seconds=1.0)
+    lease_seconds = 3.0  # a claim has a third of it after a renewal, also on a busy machine
+    await start_worker(poll_interval_seconds=0.2, lease_seconds=lease_seconds)
     job = await jobs.add("x")
     await jobs.until_claimed(job, seconds=30)
     async with fault(admin, blocker):
         output = await until_logged(capsys, "leases not renewed", "no jobs claimed")
-        await asyncio.sleep(1.0)  # the lease
+        await asyncio.sleep(lease_seconds)
     has_lease = "select lease_expires_at > now() from app_jobs.jobs"
     await eventually(lambda: admin.fetchval(has_lease), seconds=30)
     gate.set()
