@@ -12,6 +12,7 @@ from typing import cast
 
 from rich.console import Console
 
+from benchmarks.arguments import positive
 from benchmarks.bench import Bench, Options
 from benchmarks.cluster import running_cluster
 from benchmarks.errors import BenchError
@@ -33,7 +34,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="one round of the README's rows: 3 minutes instead of 12")
     add("--family", type=int, action="append", choices=sorted(FAMILIES), help="only this family; repeatable")
-    add("--rounds", type=int, help="rounds per subject (default: 3, quick: 1)")
+    add("--rounds", type=positive, help="rounds per subject (default: 3, quick: 1)")
     add("--only", action="append", default=[], metavar="TEXT", help="only subjects whose name has TEXT; repeatable")
     add("--no-peers", action="store_true", help="only jobfn")
     add("--python", default=sys.executable, help="interpreter that runs jobfn (default: this one)")
@@ -45,8 +46,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     is_part = options.family or options.only or options.quick or options.no_peers or options.source
     if options.output is None and not is_part:
         options.output = RESULTS_FOLDER
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds must be at least 1")
     if options.source is not None and not (options.source / "src" / "jobfn").is_dir():
         parser.error(f"--source: {options.source} has no src/jobfn")
     return options

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import psutil
 
+from benchmarks.arguments import positive
 from benchmarks.bench import Bench, Options
 from benchmarks.cluster import Cluster, running_cluster
 from benchmarks.peers.jobfn_enqueue import ADD_JOBS, CREATE_TABLE
@@ -94,8 +95,8 @@ async def main(cluster: Cluster, rows: int, rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rows", type=positive, default=20_000)
+    parser.add_argument("--rounds", type=positive, default=7)
     arguments = parser.parse_args()
     with running_cluster() as running:
         asyncio.run(main(running, arguments.rows, arguments.rounds))

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from benchmarks.arguments import positive
 from jobfn.testing.database import JobsServer
 
 DEFAULT_CLONES = 20
@@ -37,11 +38,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fixture_cost", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--clones", type=int, default=DEFAULT_CLONES, help="databases per step (default: %(default)s)")
+    parser.add_argument(
+        "--clones", type=positive, default=DEFAULT_CLONES, help="databases per step (default: %(default)s)"
+    )
     clones = parser.parse_args(arguments).clones
-    if clones < 1:
-        sys.stderr.write("benchmark: --clones must be at least 1\n")
-        return 2
     with JobsServer.start() as server:
         times, version = asyncio.run(_measure_steps(server, clones))
         _measure_fixture(server, clones, times)

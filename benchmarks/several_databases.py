@@ -21,6 +21,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from benchmarks.arguments import positive
 from benchmarks.cluster import Cluster, free_port, running_cluster, server_cpu_seconds
 from benchmarks.errors import BenchError
 from benchmarks.processes import BenchProcess, start_process
@@ -76,9 +77,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.several_databases", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--databases", type=int, default=DEFAULT_DATABASES, help="default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, help="jobs of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="default: %(default)s")
+    parser.add_argument("--databases", type=positive, default=DEFAULT_DATABASES, help="default: %(default)s")
+    parser.add_argument("--jobs", type=positive, default=DEFAULT_JOBS, help="jobs of a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=DEFAULT_ROUNDS, help="default: %(default)s")
     parser.add_argument("--idle-seconds", type=float, default=DEFAULT_IDLE_SECONDS, help="default: %(default)s")
     options = parser.parse_args(arguments)
     settings = Settings(options.databases, options.jobs, options.rounds, options.idle_seconds)

@@ -19,6 +19,7 @@ from typing import Any
 import asyncpg
 import psutil
 
+from benchmarks.arguments import positive
 from benchmarks.bench import Bench, Options
 from benchmarks.cluster import Cluster, fetch_number, free_port, running_cluster
 from benchmarks.errors import BenchError
@@ -206,7 +207,7 @@ async def _run(cluster: Cluster, arguments: argparse.Namespace) -> Soak:
 def main() -> int:
     """Run a soak. Return 1 if something grows or a job is left."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2_000_000, help="number of jobs (default: 2,000,000)")
+    parser.add_argument("--jobs", type=positive, default=2_000_000, help="number of jobs (default: 2,000,000)")
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples (default: 2)")
     parser.add_argument("--output", type=Path, default=RESULTS_FOLDER, help="folder of soak.json and soak.svg")
     arguments = parser.parse_args()

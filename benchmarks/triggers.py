@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from benchmarks.arguments import positive
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
@@ -148,7 +149,7 @@ def _format_row(cells: list[str], *, first_width: int) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=positive, default=100_000)
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose name has TEXT")
     arguments = parser.parse_args()
     asyncio.run(main(arguments.rows, arguments.only))
