@@ -12,7 +12,7 @@ from jobfn.cli.app import run
 from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.errors import ConfigurationError
 
-INTERRUPTING = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+INTERRUPTING = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)  # until it arrives\n"
 #: Python ignores a KeyboardInterrupt here, as in callbacks of its import system.
 LOSING = """
 import os, signal
