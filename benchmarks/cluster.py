@@ -88,13 +88,15 @@ class Cluster:
 
 def server_cpu_seconds(postmaster: psutil.Process) -> float:
     """Return the CPU time of a server and of all its processes, ended ones included."""
-    own = postmaster.cpu_times()
-    seconds = own.user + own.system + own.children_user + own.children_system
-    for child in postmaster.children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended and counts with the next call
-            times = child.cpu_times()
-            seconds += times.user + times.system
-    return float(seconds)
+    while True:
+        own = postmaster.cpu_times()
+        seconds = own.user + own.system + own.children_user + own.children_system
+        for child in postmaster.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                seconds += times.user + times.system
+        if postmaster.cpu_times()[2:4] == own[2:4]:  # else a child has ended, and may count twice or not at all
+            return float(seconds)
 
 
 def pg_variables(url: str) -> dict[str, str]:

@@ -41,5 +41,9 @@ async def until_logged(capsys: pytest.CaptureFixture[str], *events: str, seconds
         output += captured.out + captured.err
         return all(event in output for event in events)
 
-    await eventually(is_logged, seconds=seconds)
+    try:
+        await eventually(is_logged, seconds=seconds)
+    except TimeoutError:
+        missing = [event for event in events if event not in output]
+        pytest.fail(f"not logged after {seconds:g} s: {missing}\n{output}")
     return output
