@@ -6,6 +6,7 @@ The server is embedded, or the one of ``DATABASE_URL``. ``JOBFN_TEST_POSTGRES`` 
 import asyncio
 import contextlib
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -24,6 +25,10 @@ pytest_plugins = ["support.in_loop", "support.mcp_server", "support.processes"]
 # An example may take any time: the machine may be busy with something else.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
 hypothesis.settings.load_profile("no-deadline")
+
+# A shell starts background commands with Ctrl-C ignored, and child processes would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Tests need no durability: each database lives for one test.
 NO_DURABILITY = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
