@@ -54,6 +54,18 @@ async def test_invalid_filter_is_a_usage_error(jobfn: Jobfn, arguments: tuple[st
     assert (result.code, message in result.output) == (2, True)
 
 
+@pytest.mark.parametrize("command", ["retry", "list"])
+async def test_misspelt_task_is_named_with_the_nearest_one(jobfn: Jobfn, jobs: Jobs, command: str) -> None:
+    await jobs.add("send_email")
+    near = await jobfn("jobs", command, "--task", "send_emial")
+    line = "no recent job has the task 'send_emial': did you mean 'send_email'?"
+    assert (near.code, line in near.output.splitlines()) == (0, True)
+    far = await jobfn("jobs", command, "--task", "resize")
+    assert "no recent job has the task 'resize'" in far.output.splitlines()
+    known = await jobfn("jobs", command, "--task", "send_email")
+    assert "no recent job" not in known.output
+
+
 async def test_step_cannot_be_retried_as_a_dry_run(jobfn: Jobfn) -> None:
     result = await jobfn("jobs", "retry", "1", "--from-step", "a", "--dry-run")
     assert (result.code, "--from-step cannot be combined with --dry-run" in result.output) == (2, True)
@@ -82,6 +94,7 @@ async def test_completed_job_runs_again(jobfn: Jobfn, jobs: Jobs) -> None:
     nothing = await jobfn("jobs", "run-again", "--task", "x", "--dry-run")
     assert nothing.output.splitlines() == [
         "would run again 0 jobs",
+        "no recent job has the task 'x'",
         "only jobs that complete while JOBS_COMPLETED_PAYLOAD_DAYS is set are stored, and can run again",
     ]
     await jobs.connection.execute("select app_jobs.set_completed_payload_retention(1)")

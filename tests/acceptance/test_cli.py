@@ -165,6 +165,8 @@ async def test_task_identifier_that_is_too_long_is_rejected(command: Command, da
 
 async def test_version(command: Command) -> None:
     assert (await command("jobfn", "--version")).output == "0.1.0"
+    run_module = "import runpy; runpy.run_module('jobfn', run_name='__main__')"  # as python -m jobfn
+    assert (await command("python", "-c", run_module, "--version")).output == "0.1.0"
 
 
 async def test_taken_port_is_named(spawn: Spawn, command: Command, tmp_path: Path) -> None:

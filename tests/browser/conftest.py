@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 from starlette.types import ASGIApp
 
 from jobfn.http.server import HttpServer, bind
@@ -17,6 +17,9 @@ from support.browser import ARGUMENTS, OpenPage, PageErrors, chromium
 from support.dashboard import open_site
 from support.fixtures import Serve
 from support.network import LOOPBACK
+
+# On a busy machine, a live update and its rendering take more than the five seconds that are Playwright's default.
+expect.set_options(timeout=30_000)
 
 __all__ = ["browser", "open_page", "open_site", "page_errors", "serve"]
 

@@ -1,5 +1,6 @@
 """Options that filter jobs."""
 
+import difflib
 from typing import Annotated
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import typer
 from jobfn.cli.options import parse_seconds, str_or_none
 from jobfn.cli.session import complete_tasks
 from jobfn.errors import ConfigurationError
-from jobfn.operations import JobFilter, JobOrder, JobState
+from jobfn.operations import JobFilter, JobOrder, JobState, Operations
 
 Task = Annotated[
     str | None, typer.Option("--task", "-t", help="Only jobs of this task.", autocompletion=complete_tasks)
@@ -74,6 +75,14 @@ def parse_filter(
         payload=None if payload is None else _parse_payload(payload),
         error_group=error_group,
     )
+
+
+async def unknown_task_hint(operations: Operations, job_filter: JobFilter, *, found: int) -> str | None:
+    """Return a line about the filter's task if it found no job and no recent job has the task; else None."""
+    if found or job_filter.task is None or job_filter.task in (known := await operations.tasks()):
+        return None
+    similar = difflib.get_close_matches(job_filter.task, known, n=1)
+    return f"no recent job has the task {job_filter.task!r}" + (f": did you mean {similar[0]!r}?" if similar else "")
 
 
 def _parse_payload(text: str) -> tuple[str, str]:

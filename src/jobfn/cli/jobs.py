@@ -25,6 +25,7 @@ from jobfn.cli.job_filters import (
     Tenant,
     Worker,
     parse_filter,
+    unknown_task_hint,
 )
 from jobfn.cli.options import AsJson, DatabaseUrl, Yes
 from jobfn.cli.output import echo
@@ -80,12 +81,15 @@ def list_command(
         *(failed_before, failed_after, payload, error_group),
     )
 
-    async def work(operations: Operations) -> tuple[JobPage, tuple[Trouble, ...]]:
+    async def work(operations: Operations) -> tuple[JobPage, tuple[Trouble, ...], str | None]:
         page = await operations.list_jobs(job_filter, limit=limit, after=after, order=sort)
-        return page, () if as_json else await operations.troubles()
+        hint = await unknown_task_hint(operations, job_filter, found=len(page.jobs))
+        return page, () if as_json else await operations.troubles(), hint
 
-    page, troubles = with_operations(work, database_url, spinner="Loading jobs")
+    page, troubles, hint = with_operations(work, database_url, spinner="Loading jobs")
     echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
+    if hint:
+        echo(hint, err=True)
     _warn(troubles)
 
 
@@ -287,27 +291,14 @@ def _register(spec: _ActionCommand) -> None:
             retry_from_step(ids[0], from_step, yes=yes, as_json=as_json, database_url=database_url)
             return
 
-        async def work(operations: Operations) -> ActionResult:
-            if dry_run and ids:
-                return await operations.preview(spec.action, ids, include_running=running)
-            if dry_run:
-                return await bulk_actions.count_matching(operations, spec.action, job_filter, include_running=running)
-            if ids:
-                if spec.always_confirms or running or len(ids) > 1:
-                    confirm(f"{spec.name} {bulk_actions.count_text(len(ids))}?", yes=yes)
-                return await operations.apply(spec.action, ids, reason=reason, include_running=running)
-            return await bulk_actions.apply_to_matching(
-                operations,
-                spec.action,
-                job_filter,
-                verb=spec.name,
-                reason=reason,
-                include_running=running,
-                yes=yes,
+        async def work(operations: Operations) -> tuple[ActionResult, str | None]:
+            result = await _apply(
+                spec, operations, ids, job_filter, include_running=running, reason=reason, dry_run=dry_run, yes=yes
             )
+            return result, await unknown_task_hint(operations, job_filter, found=result.done)
 
-        result = with_operations(work, database_url)
-        _echo_result(spec, result, dry_run=dry_run, as_json=as_json)
+        result, hint = with_operations(work, database_url)
+        _echo_result(spec, result, hint, dry_run=dry_run, as_json=as_json)
         if result.is_stopped:
             raise typer.Exit(INTERRUPTED)
         if result.skipped_count:
@@ -315,6 +306,36 @@ def _register(spec: _ActionCommand) -> None:
 
     example = f"examples: jobfn jobs {spec.name} 42; jobfn jobs {spec.name} --task send_email --older-than 1h --yes"
     app.command(spec.name, help=spec.help, epilog=example)(command)
+
+
+async def _apply(
+    spec: _ActionCommand,
+    operations: Operations,
+    ids: list[int] | None,
+    job_filter: JobFilter,
+    *,
+    include_running: bool,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> ActionResult:
+    if dry_run and ids:
+        return await operations.preview(spec.action, ids, include_running=include_running)
+    if dry_run:
+        return await bulk_actions.count_matching(operations, spec.action, job_filter, include_running=include_running)
+    if ids:
+        if spec.always_confirms or include_running or len(ids) > 1:
+            confirm(f"{spec.name} {bulk_actions.count_text(len(ids))}?", yes=yes)
+        return await operations.apply(spec.action, ids, reason=reason, include_running=include_running)
+    return await bulk_actions.apply_to_matching(
+        operations,
+        spec.action,
+        job_filter,
+        verb=spec.name,
+        reason=reason,
+        include_running=include_running,
+        yes=yes,
+    )
 
 
 def _check_options(
@@ -338,7 +359,9 @@ def _check_options(
         raise ConfigurationError("--from-step is for one job: jobfn jobs retry ID --from-step NAME")
 
 
-def _echo_result(spec: _ActionCommand, result: ActionResult, *, dry_run: bool, as_json: bool) -> None:
+def _echo_result(spec: _ActionCommand, result: ActionResult, hint: str | None, *, dry_run: bool, as_json: bool) -> None:
+    if hint:
+        echo(hint, err=True)
     if as_json:
         values = render_jobs.plain(result)
         echo(render_jobs.as_json({**values, "dry_run": True} if dry_run else values))

@@ -38,9 +38,11 @@ def quote_identifier(name: str, *, what: str = "name") -> str:
         what: The kind of name, for the error. ``schema name`` names the setting, too.
 
     Raises:
-        ConfigurationError: The name is not valid in PostgreSQL.
+        ConfigurationError: The name is not valid in PostgreSQL, or it is a schema that PostgreSQL reserves.
     """
     problem = name_problem(name)
+    if what == "schema name" and (name == "information_schema" or name.startswith("pg_")):
+        raise ConfigurationError(f"JOBS_SCHEMA={name!r} is reserved by PostgreSQL: use another name, such as app_jobs")
     if problem is not None:
         if what == "schema name":
             raise ConfigurationError(f"JOBS_SCHEMA={name!r} is not a schema name: use 1 to 63 bytes, such as app_jobs")

@@ -46,6 +46,13 @@ def test_invalid_name_is_rejected(name: str) -> None:
         quote_identifier(name, what="schema name")
 
 
+@pytest.mark.parametrize("name", ["information_schema", "pg_catalog", "pg_jobs"])
+def test_schema_of_postgresql_is_not_a_jobs_schema(name: str) -> None:
+    assert quote_identifier(name) == f'"{name}"'
+    with pytest.raises(ConfigurationError, match=r"JOBS_SCHEMA='.+' is reserved by PostgreSQL"):
+        quote_identifier(name, what="schema name")
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\udfff"])
 def test_text_that_postgresql_cannot_store_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+: .+"):
