@@ -23,8 +23,10 @@ INSTALL = install() { set -e; \
             $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
         $(BIN)/python -m pip install --quiet "$$@"; \
     fi; }; install
-# More arguments for pytest: make test PYTEST_ARGS='-k backoff --no-cov -n 0'
+# More arguments for pytest: make test-some PYTEST_ARGS='-k backoff -n 0'
 PYTEST_ARGS =
+# These tests measure coverage. The others run whole processes, whose code these tests cover too.
+COVERING_TESTS = tests/unit tests/integration
 # More arguments for jobfn dev: make demo DEMO_ARGS='--port 9090'
 DEMO_ARGS =
 # More arguments for the benchmark: make bench BENCH_ARGS='--family 2 --rounds 5'
@@ -48,7 +50,7 @@ DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = 
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
 # setup-demo installs what the demo needs: a fifth of setup.
-.PHONY: help setup setup-demo docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest test-postgres lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
+.PHONY: help setup setup-demo docs schema-snapshot demo test test-some chaos fuzz attack interop audit audit-locks base-image test-lowest test-postgres lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -70,8 +72,14 @@ docs: setup     ## build the site into site/; a broken link or image fails
 schema-snapshot: setup ## write src/jobfn/database/schema.sql, which a test compares with the migrations
 	$(BIN)/python tests/schema_snapshot.py
 
-test: setup     ## run all tests with coverage
-	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+test: setup     ## run all tests, those of units and integration with coverage
+	@code=0; \
+	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term-missing:skip-covered $(COVERING_TESTS) || code=$$?; \
+	$(BIN)/pytest -n 4 --dist worksteal $(COVERING_TESTS:%=--ignore=%) || code=$$?; \
+	exit $$code
+
+test-some: setup ## run the tests that PYTEST_ARGS selects
+	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 test-postgres: setup ## run the tests of SQL, worker and durable functions on PostgreSQL VERSION (14 to 18); needs npm
 	$(BIN)/python tools/run_with_postgres.py $(VERSION) $(BIN)/pytest -n 4 --no-cov $(POSTGRES_TESTS) $(PYTEST_ARGS)
