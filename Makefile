@@ -122,7 +122,7 @@ dist: setup     ## build sdist and wheel into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 test-install: setup ## install the wheel into empty environments and follow the READMEs; uses the package index
-	$(BIN)/pytest -n 0 --no-cov -m install tests/install $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --no-cov -m install tests/install $(PYTEST_ARGS)
 
 manifests: setup ## write deploy/base, the base of the overlays in deploy/
 	$(BIN)/jobfn manifests examples/send_email --image 'registry.example.com/{function}:latest' \
