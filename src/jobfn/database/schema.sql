@@ -1390,7 +1390,8 @@ declare
     v_queues text[];
     v_claimed int;
     v_is_large boolean := false;
-    v_has_limits constant boolean := exists (select from "app_jobs".limits);
+    v_first record;
+    v_has_limits boolean;
     v_is_limited boolean; -- null unless a limit counts one of the jobs
     v_is_done boolean;
     v_picked int := max_jobs;
@@ -1400,16 +1401,25 @@ begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
-    if exists (
-        select from "app_jobs".jobs j
-        where j.expires_at <= now()
-            and not j.exhausted
-            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
-    ) and (select count(*) from "app_jobs".expire_jobs(500)) >= 500 then
+    select
+        exists (select from "app_jobs".limits) as has_limits,
+        exists (
+            select from "app_jobs".jobs j
+            where j.expires_at <= now()
+                and not j.exhausted
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+        ) as has_expired,
+        (
+            select p from "app_jobs".claim_positions p
+            where p.claims = v_claims and queue_names is null
+            order by p.id desc
+            limit 1
+        ) as known
+    into v_first;
+    v_has_limits := v_first.has_limits;
+    v_known := v_first.known;
+    if v_first.has_expired and (select count(*) from "app_jobs".expire_jobs(500)) >= 500 then
         return; -- expired jobs may be left: the next claim goes on with them
-    end if;
-    if queue_names is null then
-        select p.* into v_known from "app_jobs".claim_positions p where p.claims = v_claims order by p.id desc limit 1;
     end if;
     if v_known.valid_until > clock_timestamp() then
         v_start := v_known;
@@ -4593,6 +4603,9 @@ begin
             and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
         order by j.priority, j.run_at, j.id
         limit 1;
+        if not found and v_step = 1 then
+            return v_candidates; -- no job has a queue
+        end if;
         exit when not found;
         if v_step = 1 and exists (select from "app_jobs".pauses) then
             select * into v_paused from "app_jobs".paused_now();
