@@ -51,7 +51,10 @@ async def test_node_function_of_a_jobfn_worker_reports_and_gets_no_batch(
     assert {each.request.path for each in functions.exchanges} == {"/note"}
     assert {each.request.header("x-settle-on") for each in functions.exchanges} == {"response"}
     assert payload_ids(functions.exchanges) == list(range(JOBS))
-    targets = [re.sub(r"token=[0-9a-f]+\.\d+-1\.[\w-]{43}", "token=T", each.request.path) for each in reports.exchanges]
+    targets = [
+        re.sub(r"token=[0-9a-f]+\.\d+-1_r[0-9a-f]+\.[\w-]{43}", "token=T", each.request.path)
+        for each in reports.exchanges
+    ]
     statuses = [each.response.status for each in reports.exchanges]
     assert Counter(zip(targets, statuses, strict=True)) == {("/callback?token=T&/callback", 200): JOBS}
     assert await history(connection) == {("completed", 1): JOBS}

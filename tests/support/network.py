@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -11,15 +12,24 @@ import pytest
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
-_PORTS = range(20_000, 32_000)
+_FIRST_PORT, _PORTS_PER_PROCESS, _MAX_PROCESSES = 20_000, 1500, 8
+_given_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a free TCP port below those that the system gives to outgoing connections, which could take it first."""
+    """Return a free TCP port that no other test gets before it is used.
+
+    It is below those that the system gives to outgoing connections. Each process of pytest-xdist has its own range.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MAX_PROCESSES
+    first = _FIRST_PORT + process * _PORTS_PER_PROCESS
     while True:
-        port = secrets.choice(_PORTS)
+        port = secrets.choice(range(first, first + _PORTS_PER_PROCESS))
+        if port in _given_ports and len(_given_ports) < _PORTS_PER_PROCESS // 2:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
+            _given_ports.add(port)
             return port
 
 
