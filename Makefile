@@ -93,10 +93,9 @@ attack: setup   ## run honest jobs in 50 rounds while each kind of attacker atta
 chaos: setup    ## kill processes, cut and repeat requests for some minutes in each settlement mode; count lost and repeated jobs; CHAOS_SEED repeats a run
 	$(BIN)/pytest -s -n 0 -m 'long or not long' tests/chaos $(PYTEST_ARGS)
 
-test-lowest:    ## run all tests on the lowest versions that pyproject.toml allows; needs uv
-	@command -v uv >/dev/null || { echo 'make test-lowest needs uv: install uv' >&2; exit 1; }
-	uv venv --quiet --clear --python '$(PYTHON)' .venv-lowest
-	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
+test-lowest: setup ## run all tests on the lowest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python '$(PYTHON)' .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
 	.venv-lowest/bin/pytest -n 3 $(PYTEST_ARGS)
 
 audit: setup    ## check the locks, and look up known vulnerabilities of their packages and of .venv; 3: no data
