@@ -42,8 +42,11 @@ POSTGRES_TESTS = tests/integration/database tests/integration/worker tests/integ
     tests/integration/scheduler tests/integration/operations tests/integration/triggers tests/integration/client
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
+# The system's certificates, as pip uses.
+UV = env UV_SYSTEM_CERTS=true $(BIN)/uv
+
 # Locks for all systems and all Pythons from 3.11, without comments on the package index.
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 # Prints the folder of the development database. Exits with 3 while jobfn dev runs.
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
@@ -94,8 +97,8 @@ chaos: setup    ## kill processes, cut and repeat requests for some minutes in e
 	$(BIN)/pytest -s -n 0 -m 'long or not long' tests/chaos $(PYTEST_ARGS)
 
 test-lowest: setup ## run all tests on the lowest versions that pyproject.toml allows
-	$(BIN)/uv venv --quiet --clear --python '$(PYTHON)' .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
+	$(UV) venv --quiet --clear --python '$(PYTHON)' .venv-lowest
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
 	.venv-lowest/bin/pytest -n 3 $(PYTEST_ARGS)
 
 audit: setup    ## check the locks, and look up known vulnerabilities of their packages and of .venv; 3: no data
