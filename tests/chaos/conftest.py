@@ -11,7 +11,7 @@ from chaos.namespace import Namespace, open_namespace
 from chaos.silence import DEFAULTS, SHORT, Timing
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """Show the table."""
     if table.rows:
         terminalreporter.section("faults")
