@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,15 @@ class BenchProcess:
                 return
             await asyncio.sleep(POLL_INTERVAL_SECONDS)
         raise BenchError(f"{self.name} does not listen on {self.port} after {timeout_seconds:g} s: {self.log_tail()}")
+
+    async def wait_until_ready(self, health_port: int, *, timeout_seconds: float = 30.0) -> None:
+        """Wait until a service says on its health port that it is ready: it has connected to its databases."""
+        deadline = time.monotonic() + timeout_seconds
+        while not await asyncio.to_thread(_is_ready, health_port):
+            self.check_running()
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name} is not ready after {timeout_seconds:g} s: {self.log_tail()}")
+            await asyncio.sleep(POLL_INTERVAL_SECONDS)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time used so far."""
@@ -167,3 +177,11 @@ async def run_command(
     if process.returncode != 0:
         raise BenchError(f"{name} failed: {(err or out).decode(errors='replace').strip()[-MAX_SHOWN_CHARACTERS:]}")
     return out.decode()
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False

@@ -12,7 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -144,21 +143,8 @@ async def _service(variables: dict[str, str], function: _Function) -> AsyncItera
         "LOG_LEVEL": "warning",
     }
     with start_process("service", [sys.executable, "-m", "jobfn.service"], variables) as service:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not await asyncio.to_thread(_is_ready, health_port):
-            service.check_running()
-            if time.monotonic() > deadline:
-                raise BenchError(f"the service is not ready: {service.log_tail()}")
-            await asyncio.sleep(0.05)
+        await service.wait_until_ready(health_port, timeout_seconds=START_TIMEOUT_SECONDS)
         yield service
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 async def _round(service: BenchProcess, postmaster: psutil.Process, url: str, settings: Settings) -> Round:

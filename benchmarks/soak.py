@@ -118,17 +118,19 @@ def judge(jobs: Sequence[float], values: Sequence[float], fraction: float, slack
 
 async def soak(bench: Bench, url: str, *, jobs: int, interval_seconds: float) -> Soak:
     """Run jobs on a migrated database, and sample."""
-    port, callback_port = free_port(), free_port()
+    port, callback_port, health_port = free_port(), free_port(), free_port()
     addresses = url_variables(port, callback_port)
     function_command = bench.jobfn_python("-m", "jobfn.function", FUNCTIONS, "--host", "127.0.0.1")
     service_command = bench.jobfn_python("-m", "jobfn.service")
     variables = bench.jobfn_variables(**addresses, DATABASE_URL=url, HOSTNAME="soak-worker", LOG_LEVEL="warning")
     with (
         start_process("the function", function_command, variables | {"PORT": str(port)}, port=port) as function,
-        start_process("the service", service_command, variables, port=callback_port) as service,
+        start_process(
+            "the service", service_command, variables | {"JOBS_HEALTH_PORT": str(health_port)}, port=callback_port
+        ) as service,
     ):
         await function.wait_for_port()
-        await service.wait_for_port()
+        await service.wait_until_ready(health_port)
         result = Soak()
         started_at = time.monotonic()
         async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
