@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import pytest
@@ -13,23 +13,26 @@ import pytest
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 _FIRST_PORT, _PORTS_PER_PROCESS, _MAX_PROCESSES = 20_000, 1500, 8
-_given_ports: set[int] = set()
+
+
+def _ports_of_this_process() -> Iterator[int]:
+    """Yield ports from a random one on, below those that the system gives to outgoing connections."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MAX_PROCESSES
+    start = secrets.randbelow(_PORTS_PER_PROCESS)
+    while True:
+        yield _FIRST_PORT + process * _PORTS_PER_PROCESS + start % _PORTS_PER_PROCESS
+        start += 1
+
+
+_ports = _ports_of_this_process()
 
 
 def free_port() -> int:
-    """Return a free TCP port that no other test gets before it is used.
-
-    It is below those that the system gives to outgoing connections. Each process of pytest-xdist has its own range.
-    """
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MAX_PROCESSES
-    first = _FIRST_PORT + process * _PORTS_PER_PROCESS
+    """Return a free TCP port. Each process of pytest-xdist has its own range, and gives no port twice in a row."""
     while True:
-        port = secrets.choice(range(first, first + _PORTS_PER_PROCESS))
-        if port in _given_ports and len(_given_ports) < _PORTS_PER_PROCESS // 2:
-            continue
+        port = next(_ports)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
-            _given_ports.add(port)
             return port
 
 
