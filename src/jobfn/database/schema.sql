@@ -4603,9 +4603,6 @@ begin
             and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
         order by j.priority, j.run_at, j.id
         limit 1;
-        if not found and v_step = 1 then
-            return v_candidates; -- no job has a queue
-        end if;
         exit when not found;
         if v_step = 1 and exists (select from "app_jobs".pauses) then
             select * into v_paused from "app_jobs".paused_now();
@@ -4636,6 +4633,9 @@ begin
         v_run_at := 'infinity';
         v_id := 9223372036854775807;
     end loop;
+    if v_priority is null and cardinality(v_candidates) = 0 then -- null: all priorities were read
+        return v_candidates;
+    end if;
     v_names := array(
         select urgent.name
         from (

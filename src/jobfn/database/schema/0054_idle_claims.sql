@@ -1,5 +1,5 @@
 -- Most claims find nothing, and each statement of a function costs more than what it then reads: one statement looks for
--- limits, expired jobs and the known position, and where no job has a queue, the queues cost one statement.
+-- limits, expired jobs and the known position, and where no job of a queue is ready, no statement locks queues.
 
 create or replace function @schema@.ready_queues(
     task_identifiers text[],
@@ -32,9 +32,6 @@ begin
             and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
         order by j.priority, j.run_at, j.id
         limit 1;
-        if not found and v_step = 1 then
-            return v_candidates; -- no job has a queue
-        end if;
         exit when not found;
         if v_step = 1 and exists (select from @schema@.pauses) then
             select * into v_paused from @schema@.paused_now();
@@ -65,6 +62,9 @@ begin
         v_run_at := 'infinity';
         v_id := 9223372036854775807;
     end loop;
+    if v_priority is null and cardinality(v_candidates) = 0 then -- null: all priorities were read
+        return v_candidates;
+    end if;
     v_names := array(
         select urgent.name
         from (
