@@ -30,6 +30,7 @@ class Evaluation:
         lost: Number of those without their effect that are not in the table.
         stuck: Number of those that are left in the table.
         doubled: Number of repeated effects by cause.
+        batched: Number of jobs that were delivered in batches, in all modes together.
     """
 
     summary: str
@@ -38,6 +39,7 @@ class Evaluation:
     lost: int
     stuck: int
     doubled: Counter[str]
+    batched: int
 
 
 def evaluate(run: RunData, processes: Sequence[ManagedProcess], *, seconds: float) -> Evaluation:
@@ -65,6 +67,7 @@ def evaluate(run: RunData, processes: Sequence[ManagedProcess], *, seconds: floa
         lost=counts["lost"],
         stuck=counts["remaining"],
         doubled=Counter(each.causes[0] for each in repetitions(run)),
+        batched=sum(run.log.counts[f"batched job {worker}"] for worker in run.options.workers),
     )
 
 
